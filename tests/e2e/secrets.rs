@@ -108,7 +108,10 @@ async fn a_named_secret_counts_from_the_next_request() {
     let (is_error, text) = said(&app, &token, "ci_greet").await;
     assert!(is_error && text.contains("must set its secret with `portcullis secret set ci`"), "{text}");
     assert!(text.ends_with("Nothing was done.") && ci.calls().len() == calls);
-    assert!(done(&secret(&app, &["list"], "")).contains("The configuration names `ci`, and there is none."));
+    assert!(
+        done(&secret(&app, &["list"], ""))
+            .contains("The configuration names the secret `ci`, which does not exist.")
+    );
     assert!(complaint(&secret(&app, &["remove", "ci", "--yes"], "")).contains("there is no secret `ci`"));
 
     let records: Vec<Value> = app.audit().into_iter().filter(|one| one["event"] == "secret.set").collect();

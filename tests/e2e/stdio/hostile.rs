@@ -90,8 +90,12 @@ async fn no_process_between_shows_a_secret() {
     let set = crate::secrets::secret(&scene.app, &["set", "one"], &secret);
     assert!(set.status.success());
     scene.app.console(&["source", "restart", "one"]);
+    // Written backwards, because the secret itself is not passed on (SRC-10).
+    let reversed = json!({ "reversed": true });
+    let environment: Value = call(&scene.app, &scene.token, "one_environment", reversed).await;
+    assert_eq!(environment["structuredContent"]["TOKEN"], secret.chars().rev().collect::<String>());
     let environment: Value = call(&scene.app, &scene.token, "one_environment", json!({})).await;
-    assert_eq!(environment["structuredContent"]["TOKEN"], secret.as_str());
+    assert_eq!(environment["structuredContent"]["TOKEN"], "[secret]");
     let pid: u32 = text(&scene.app, &scene.token, "one_pid", json!({})).await.parse().unwrap();
     assert_eq!(super::program::marked(&secret), [pid]);
 }

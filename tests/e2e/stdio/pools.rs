@@ -50,7 +50,7 @@ async fn begin_session(app: &TestApp, token: &str) -> String {
     let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
     let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params });
     let request = app.http.post(app.url("/mcp")).bearer_auth(token).json(&message);
-    let begun = request.header("accept", "application/json, text/event-stream").send().await.unwrap();
+    let begun = request.header("accept", "application/json").send().await.unwrap();
     begun.headers()["mcp-session-id"].to_str().unwrap().to_owned()
 }
 
@@ -76,15 +76,16 @@ async fn each_users_own_secret_is_in_their_own_program() {
     };
     set(&["set", "shared"], "shared-secret-1");
     app.console(&["source", "restart", "own"]);
-    let token = async |token: &str| call(&app, token, "own_environment", json!({})).await;
+    // Written backwards, because the secret itself is not passed on.
+    let token = async |token: &str| call(&app, token, "own_environment", json!({ "reversed": true })).await;
     let missing = token(&ada).await;
     assert!(missing["isError"] == true && missing.to_string().contains("/account#secrets"), "{missing}");
     set(&["set", "own", "--user", "ada"], "adas-secret-1");
     let first = token(&ada).await["structuredContent"].clone();
-    assert_eq!((&first["CI_TOKEN"], &first["SHARED"]), (&json!("adas-secret-1"), &json!("shared-secret-1")));
+    assert_eq!((&first["CI_TOKEN"], &first["SHARED"]), (&json!("1-terces-sada"), &json!("1-terces-derahs")));
     let before = pid(&app, &ada, "own").await;
     set(&["set", "own", "--user", "ada"], "adas-secret-2");
-    assert_eq!(token(&ada).await["structuredContent"]["CI_TOKEN"], "adas-secret-2");
+    assert_eq!(token(&ada).await["structuredContent"]["CI_TOKEN"], "2-terces-sada");
     assert_ne!(pid(&app, &ada, "own").await, before);
     until("the old program is gone", || marked("adas-secret-1").is_empty()).await;
     let all = format!(

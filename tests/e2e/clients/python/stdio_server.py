@@ -94,7 +94,8 @@ def call(request):
         time.sleep(arguments.get("wait", 0))
         text(request, words)
     elif name == "environment":
-        result(request, {"content": [], "structuredContent": dict(os.environ)})
+        turn = -1 if arguments.get("reversed") else 1
+        result(request, {"content": [], "structuredContent": {name: value[::turn] for name, value in os.environ.items()}})
     elif name == "where":
         text(request, os.getcwd())
     elif name == "pid":
