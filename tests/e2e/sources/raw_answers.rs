@@ -189,7 +189,7 @@ const ANSWERS: &[(&str, Writes, &str)] = &[
     ("what is not HTTP", |_| once(&b"SSH-2.0-OpenSSH_9.6\r\n\r\n"[..]), "unknown"),
     (
         "a body that ends early",
-        |_| once(&b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"[..]),
+        |_| once(&b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-length: 99\r\n\r\n{"[..]),
         "unknown",
     ),
     (

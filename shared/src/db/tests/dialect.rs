@@ -62,8 +62,11 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        // Tests; `histories` is one of them.
-        if ["tests", "testing", "histories"].contains(&name.as_str()) || path.ends_with("shared/src/db") {
+        // Tests; `histories` is one of them. And databases of the site's own, which tools read: they are not the store.
+        if ["tests", "testing", "histories"].contains(&name.as_str())
+            || path.ends_with("shared/src/db")
+            || path.ends_with("resource/src/sources/declared/sql")
+        {
             continue;
         }
         if path.is_dir() {
