@@ -114,6 +114,7 @@ impl Return {
 
     /// The redirect URI with the response parameters: `state` if the request had one, and always `iss`
     /// (AUTHZ-08).
+    /// REDIR-07: the redirect URI of this request's transaction, with the answer.
     fn location(&self, authz: &Authz, answer: &[(&str, &str)]) -> String {
         let mut parameters = answer.to_vec();
         if let Some(state) = &self.state {

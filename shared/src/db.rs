@@ -354,6 +354,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
         .map_err(|e| OpenError::Unwritable(path.to_owned(), e))
 }
 
+/// STORE-04: WAL, a full sync for each commit unless a batch says otherwise, and foreign keys.
 fn pragmas(connection: &Connection) -> Result<(), OpenError> {
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

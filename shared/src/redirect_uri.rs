@@ -83,7 +83,7 @@ const RESERVED: [&str; 8] =
     ["code", "state", "iss", "error", "error_description", "error_uri", "id_token", "access_token"];
 
 impl RedirectUri {
-    /// Checks a redirect URI for registration.
+    /// Checks a redirect URI for registration (REDIR-03).
     ///
     /// # Errors
     /// See [`RedirectUriError`].

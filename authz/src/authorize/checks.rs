@@ -378,6 +378,7 @@ impl<'a> Checks<'a> {
 impl Steps for Checks<'_> {
     type Stop = Stop;
 
+    /// AUTHZ-02: the client, then its redirect URI, before anything that could be answered by a redirect.
     fn bind(&mut self, client_id: &str, redirect_uri: Option<&str>) -> Result<RedirectUri, Stop> {
         let client = self.find_client(client_id)?;
         self.client = Some(client.clone());

@@ -163,7 +163,7 @@ fn documented(
         }
     }
     if let Some((entry, document)) = catalogue::find(url) {
-        // A disabled entry must not come back as an unknown URL.
+        // CIMD-13: a disabled entry must not come back as an unknown URL.
         return Ok(if client_documents::is_disabled(conn, entry.client_id())? {
             DocumentState::Unusable("catalogue_disabled")
         } else {

@@ -255,6 +255,7 @@ impl WriterState {
         if self.durability == Some(durability) {
             return Ok(());
         }
+        // STORE-04
         let synchronous = match durability {
             Durability::Full => "FULL",
             Durability::Record => "NORMAL",
