@@ -143,8 +143,9 @@ impl Events {
             Ok(answer) => event(answer.as_ref()),
             Err(refusal) => event(refusal.about(Some(&self.asked.id)).body().as_bytes()),
         };
-        let said = [last, answer].concat();
-        (!said.is_empty()).then(|| said.into())
+        // A large answer is not copied once more.
+        let said = if last.is_empty() { answer } else { [last, answer].concat().into() };
+        (!said.is_empty()).then_some(said)
     }
 }
 
