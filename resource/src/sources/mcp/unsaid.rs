@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use http::HeaderValue;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -21,7 +22,9 @@ pub(super) struct Unsaid(Vec<String>);
 
 impl Unsaid {
     pub(super) fn of(who: &Identity) -> Self {
-        let headers = who.headers.iter().filter_map(|(_, value)| value.to_str().ok()).map(credentials);
+        let text = |value: &'_ HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers: Vec<String> = who.headers.iter().map(|(_, value)| text(value)).collect();
+        let headers = headers.iter().map(|value| credentials(value));
         let variables = who.variables.iter().map(|(_, secret)| secret.expose());
         let mut forms: Vec<String> = Vec::new();
         for secret in headers.chain(variables).filter(|secret| secret.len() >= SHORTEST) {
@@ -110,7 +113,7 @@ fn credentials(value: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue, StatusCode};
+    use http::{HeaderName, StatusCode};
     use shared::Secret;
 
     use super::super::failed::Refusal;
@@ -118,14 +121,18 @@ mod tests {
     use crate::progress::Progress;
 
     const TOKEN: &str = "of-the-gateway/1";
+    const KEY: &str = "schl\u{fc}ssel-7";
     const VARIABLE: &str = "quote\"and\\more";
 
     fn unsaid() -> Unsaid {
         Unsaid::of(&Identity {
-            headers: vec![(
-                HeaderName::from_static("authorization"),
-                HeaderValue::from_str(&format!("Bearer {TOKEN}")).unwrap(),
-            )],
+            headers: vec![
+                (
+                    HeaderName::from_static("authorization"),
+                    HeaderValue::from_str(&format!("Bearer {TOKEN}")).unwrap(),
+                ),
+                (HeaderName::from_static("x-key"), HeaderValue::from_bytes(KEY.as_bytes()).unwrap()),
+            ],
             variables: vec![
                 ("TOKEN".to_owned(), Secret::presented(VARIABLE)),
                 ("SHORT".to_owned(), Secret::presented("a")),
@@ -142,9 +149,9 @@ mod tests {
     #[test]
     fn no_secret_is_repeated() {
         let unsaid = unsaid();
-        let echo = format!(r#"{{"a":"cred Bearer {TOKEN}","b":{}}}"#, Value::from(VARIABLE));
+        let echo = format!(r#"{{"a":"cred Bearer {TOKEN}","b":{},"c":"{KEY}"}}"#, Value::from(VARIABLE));
         let result = unsaid.answer(Ok(Ok(raw(&echo)))).unwrap().unwrap();
-        assert_eq!(result.get(), r#"{"a":"cred Bearer [secret]","b":"[secret]"}"#);
+        assert_eq!(result.get(), r#"{"a":"cred Bearer [secret]","b":"[secret]","c":"[secret]"}"#);
         let error = RpcError { code: 1, message: format!("bad {TOKEN}"), data: Some(raw(&echo)) };
         let error = unsaid.answer(Ok(Err(error))).unwrap().unwrap_err();
         assert_eq!((error.message.as_str(), error.data.unwrap().get()), ("bad [secret]", result.get()));
