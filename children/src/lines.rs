@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// RATE-07: a line for which there is no memory costs its own request alone, and gives back what it held; a long line
+    /// RATE-07: a line that finds no memory fails its own request only, and gives back what it held; a long line
     /// that was handed on leaves nothing behind.
     #[tokio::test]
     async fn a_line_without_room_is_dropped_and_the_next_arrives() {

@@ -5,7 +5,7 @@ pub trait Room: Send + 'static {
     /// The line holds this many bytes now.
     ///
     /// # Errors
-    /// If there is no room for it. It is dropped then, and its request fails.
+    /// If it finds no memory. Then it is dropped, and its request fails.
     fn grow(&mut self, bytes: usize) -> impl Future<Output = Result<(), NoRoom>> + Send;
 
     /// Does this work for as long as the line may stay.
@@ -21,7 +21,7 @@ pub trait Room: Send + 'static {
     fn release(&mut self);
 }
 
-/// There is no memory left for a line.
+/// A line was dropped because no memory was left for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoRoom;
 

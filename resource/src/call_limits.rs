@@ -89,7 +89,7 @@ pub enum InvalidLimit {
 }
 
 impl CallLimits {
-    /// Whether there are none.
+    /// Whether it holds no limit.
     pub fn is_empty(&self) -> bool {
         self.rates.is_empty() && self.at_once.is_empty()
     }
@@ -102,7 +102,7 @@ impl CallLimits {
 }
 
 impl LimitRules {
-    /// Whether there are none.
+    /// Whether it holds no limit.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty() && self.sources.values().all(CallLimits::is_empty)
     }

@@ -1,10 +1,10 @@
-//! Why there is no child, for callers and for administrators.
+//! The reasons why no child was started, in words for callers and administrators.
 
 use std::time::Duration;
 
 use super::key::Key;
 
-/// Why there is no child for a call, in words for the caller.
+/// The reason why a call got no child, in words for the caller.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unavailable {
     #[error("it could not be started: {0}")]
